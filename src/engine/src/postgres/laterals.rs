@@ -22,7 +22,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr, TableFactor};
 
 use super::rules::with_current_schemas;
-use super::{functions, nodes};
+use super::{functions, json, nodes};
 
 /// Plans `LATERAL unnest(…)` as `unnest(…)`, which sees the tables to its left without the word.
 #[derive(Debug)]
@@ -207,8 +207,21 @@ struct Layer {
 #[derive(Clone)]
 struct Computed {
     name: String,
-    /// True if it holds the elements of an array.
+    /// True if it holds the elements of an array, or what is NULL if they are.
     is_element: bool,
+}
+
+/// Returns true for an element of an array that is read as another type.
+fn is_null_of_element(expr: &Expr, columns: &[Computed]) -> bool {
+    match expr {
+        Expr::Column(column) => columns.iter().any(|computed| computed.is_element && computed.name == column.name),
+        Expr::Cast(cast) => is_null_of_element(&cast.expr, columns),
+        Expr::ScalarFunction(call) => match call.args.as_slice() {
+            [value] => json::is_read(call) && is_null_of_element(value, columns),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 impl Rows<'_> {
@@ -247,9 +260,9 @@ impl Rows<'_> {
             outputs.push(match same {
                 Some(column) => column.clone(),
                 None => {
-                    let name = self.name();
+                    let (name, is_element) = (self.name(), is_null_of_element(&expr, &columns));
                     all.push(expr.alias(name.as_str()));
-                    Computed { name, is_element: false }
+                    Computed { name, is_element }
                 }
             });
         }

@@ -17,7 +17,7 @@ use datafusion_postgres::pgwire::api::Type;
 use crate::sql::bpchar_types;
 use crate::sql::column_names::fold;
 use crate::sql::range_values;
-use crate::sql::rewrite::{generated_columns, is_named, literal_casts, ordinality};
+use crate::sql::rewrite::{generated_columns, is_named, json_sets, literal_casts, ordinality};
 use crate::wire::error_response::SqlError;
 
 /// Refuses a statement with a part that would be passed over.
@@ -156,7 +156,7 @@ fn table_factor(table: &TableFactor) -> Result<(), SqlError> {
         TableFactor::Table { with_ordinality: true, .. }
         | TableFactor::Function { with_ordinality: true, .. }
         | TableFactor::UNNEST { with_ordinality: true, .. }
-            if ordinality::numbered(table).is_none() =>
+            if ordinality::numbered(table).is_none() && json_sets::table(table).is_none() =>
         {
             let message = "WITH ORDINALITY is not supported here";
             let hint = "It numbers the rows of unnest and generate_series, and several arrays need names of their columns. Number \

@@ -4,10 +4,11 @@
 //! until the peer has proved who it is. Both halves are safe to drop at any await, so a statement can be
 //! abandoned half-way through its rows and the next message still starts where a message may start.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use datafusion_postgres::pgwire::messages::{
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 
 use crate::wire::encodings::SharedEncoding;
 use crate::wire::error_response::{Failure, SqlError};
@@ -32,6 +34,8 @@ pub(crate) const LARGEST_STARTUP_PACKET: usize = 10_000;
 const READ_AHEAD: usize = 1 << 20;
 /// Time between checks that the client is still there.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Requests in a row of a client whose next one is there at once, before other clients have their turn.
+const TURN: u32 = 2;
 /// Bytes of buffer reserved for one read.
 const READ_SIZE: usize = 16 << 10;
 /// Bytes of a message's type and length.
@@ -84,7 +88,8 @@ impl AsyncWrite for Tcp {
 pub(crate) fn split(socket: Box<dyn Socket>, tcp: Option<Arc<TcpStream>>) -> (Inbox, Outbox) {
     let (reader, writer) = tokio::io::split(socket);
     let encoding = SharedEncoding::default();
-    let inbox = Inbox { reader, buffer: BytesMut::new(), tcp, encoding: encoding.clone(), unreadable: None };
+    let inbox =
+        Inbox { reader, buffer: BytesMut::new(), in_a_row: 0, tcp, encoding: encoding.clone(), unreadable: None };
     (inbox, Outbox { writer, buffer: BytesMut::with_capacity(FLUSH_AT), encoding })
 }
 
@@ -92,6 +97,8 @@ pub(crate) fn split(socket: Box<dyn Socket>, tcp: Option<Arc<TcpStream>>) -> (In
 pub(crate) struct Inbox {
     reader: ReadHalf<Box<dyn Socket>>,
     buffer: BytesMut,
+    /// Reads in a row that did not wait.
+    in_a_row: u32,
     tcp: Option<Arc<TcpStream>>,
     pub(crate) encoding: SharedEncoding,
     /// The error of a text in the last message that cannot be converted.
@@ -106,8 +113,20 @@ impl Inbox {
                 return Ok(Some(packet));
             }
             self.buffer.reserve(READ_SIZE);
-            if self.reader.read_buf(&mut self.buffer).await? == 0 {
+            let mut has_waited = false;
+            let mut read = pin!(self.reader.read_buf(&mut self.buffer));
+            let bytes = poll_fn(|task| {
+                let read = read.as_mut().poll(task);
+                has_waited |= read.is_pending();
+                read
+            });
+            if bytes.await? == 0 {
                 return Ok(None);
+            }
+            self.in_a_row = if has_waited { 0 } else { self.in_a_row + 1 };
+            if self.in_a_row >= TURN {
+                self.in_a_row = 0;
+                yield_now().await;
             }
         }
     }

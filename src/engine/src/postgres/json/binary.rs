@@ -116,12 +116,10 @@ fn set_at(value: &mut Json, path: &[Option<&str>], depth: usize, new: &Json, cre
                 let message = format!("path element at position {} is not an integer: \"{step}\"", depth + 1);
                 return Err(refusal("22P02", message));
             };
-            let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-            let index = if found < 0 { found + length } else { found };
-            match usize::try_from(index).ok().filter(|index| *index < items.len()) {
+            match index_of(items, found) {
                 Some(index) if is_last => items[index] = new.clone(),
                 Some(index) => set_at(&mut items[index], path, depth + 1, new, create)?,
-                None if is_last && create && index < 0 => items.insert(0, new.clone()),
+                None if is_last && create && found < 0 => items.insert(0, new.clone()),
                 None if is_last && create => items.push(new.clone()),
                 None => {}
             }
@@ -130,6 +128,114 @@ fn set_at(value: &mut Json, path: &[Option<&str>], depth: usize, new: &Json, cre
         _ => {}
     }
     Ok(())
+}
+
+/// Returns `left || right`.
+pub(super) fn concat(left: &str, right: &str) -> Result<String> {
+    let both = match (Json::read(left)?, Json::read(right)?) {
+        (Json::Object(mut members), Json::Object(others)) => {
+            for (key, value) in others {
+                match Json::place_of(&members, &key) {
+                    Ok(place) => members[place].1 = value,
+                    Err(place) => members.insert(place, (key, value)),
+                }
+            }
+            Json::Object(members)
+        }
+        (left, right) => {
+            let items = |value| match value {
+                Json::Array(items) => items,
+                one => vec![one],
+            };
+            let mut all = items(left);
+            all.extend(items(right));
+            Json::Array(all)
+        }
+    };
+    Ok(both.written())
+}
+
+/// Returns `value - keys`: an object without the keys, an array without the strings.
+///
+/// # Errors
+/// 22023 for a scalar.
+pub(super) fn delete_keys(value: &str, keys: &[&str]) -> Result<String> {
+    let mut value = Json::read(value)?;
+    match &mut value {
+        Json::Object(members) => members.retain(|(key, _)| !keys.contains(&key.as_str())),
+        Json::Array(items) => items.retain(|item| !matches!(item, Json::Text(text) if keys.contains(&text.as_str()))),
+        _ => return Err(refusal("22023", "cannot delete from scalar")),
+    }
+    Ok(value.written())
+}
+
+/// Returns `value - place`, which is counted from the end if it is below 0.
+///
+/// # Errors
+/// 22023 for a value that is no array.
+pub(super) fn delete_place(value: &str, place: i64) -> Result<String> {
+    let mut value = Json::read(value)?;
+    match &mut value {
+        Json::Array(items) => {
+            if let Some(index) = index_of(items, place) {
+                items.remove(index);
+            }
+        }
+        Json::Object(_) => return Err(refusal("22023", "cannot delete from object using integer index")),
+        _ => return Err(refusal("22023", "cannot delete from scalar")),
+    }
+    Ok(value.written())
+}
+
+/// Returns `value #- path`.
+///
+/// # Errors
+/// 22023 for a scalar, 22004 for a NULL in the path, 22P02 for a step into an array that is no place.
+pub(super) fn delete_path(value: &str, path: &[Option<&str>]) -> Result<String> {
+    let mut value = Json::read(value)?;
+    if !matches!(value, Json::Array(_) | Json::Object(_)) {
+        return Err(refusal("22023", "cannot delete path in scalar"));
+    }
+    let mut part = &mut value;
+    for (depth, step) in path.iter().enumerate() {
+        let is_last = depth + 1 == path.len();
+        let Some(step) = step else {
+            return Err(refusal("22004", format!("path element at position {} is null", depth + 1)));
+        };
+        part = match part {
+            Json::Object(members) => match Json::place_of(members, step) {
+                Ok(place) if is_last => {
+                    members.remove(place);
+                    break;
+                }
+                Ok(place) => &mut members[place].1,
+                Err(_) => break,
+            },
+            Json::Array(items) => {
+                let Some(found) = place(step) else {
+                    let message = format!("path element at position {} is not an integer: \"{step}\"", depth + 1);
+                    return Err(refusal("22P02", message));
+                };
+                match index_of(items, found) {
+                    Some(index) if is_last => {
+                        items.remove(index);
+                        break;
+                    }
+                    Some(index) => &mut items[index],
+                    None => break,
+                }
+            }
+            _ => break,
+        };
+    }
+    Ok(value.written())
+}
+
+/// Returns the index of a place that is counted from the end if it is below 0.
+fn index_of(items: &[Json], place: i64) -> Option<usize> {
+    let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let index = if place < 0 { place + length } else { place };
+    usize::try_from(index).ok().filter(|index| *index < items.len())
 }
 
 #[cfg(test)]

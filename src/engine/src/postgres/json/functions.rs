@@ -17,13 +17,13 @@ use super::super::casts::arrow_cast;
 use super::super::refusal::refusal;
 use super::document::{self, Shape};
 use super::value::Json;
-use super::{JsonArgument, JsonKind, at, binary, build, documents, no_such_function, texts, value};
+use super::{JsonArgument, JsonKind, at, binary, build, documents, no_such_function, sets, texts, value};
 
 /// Greatest number of bytes of a value, as in Postgres.
 const LONGEST: usize = (1 << 30) - 1;
 
 /// Greatest number of bytes of the values of a batch, whose offsets have 32 bits.
-const MOST: usize = i32::MAX as usize;
+pub(super) const MOST: usize = i32::MAX as usize;
 
 /// Task of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +54,27 @@ pub(super) enum Task {
         all: bool,
     },
     Set,
+    /// `||`.
+    Concat,
+    /// `-` of a key or a place.
+    Delete,
+    /// `-` of several keys.
+    DeleteKeys,
+    /// `#-`.
+    DeletePath,
+    StripNulls(JsonKind),
+    /// The rows of `json_array_elements` and its like, as an array.
+    Items {
+        kind: JsonKind,
+        as_text: bool,
+    },
+    /// Those of `json_object_keys`.
+    ObjectKeys(JsonKind),
+    /// The values of `json_each` and its like.
+    ObjectValues {
+        kind: JsonKind,
+        as_text: bool,
+    },
     /// Any value as JSON.
     From(JsonKind),
     BuildObject(JsonKind),
@@ -83,8 +104,16 @@ impl Task {
             Self::Get { .. } => vec![Either, Key],
             Self::GetPath { .. } => vec![Either, Texts],
             Self::Extract { kind, .. } => vec![Of(kind), Text],
-            Self::TypeOf(kind) | Self::ArrayLength(kind) | Self::Typed(kind) => vec![Of(kind)],
-            Self::Contains { .. } => vec![jsonb, jsonb],
+            Self::TypeOf(kind)
+            | Self::ArrayLength(kind)
+            | Self::StripNulls(kind)
+            | Self::Items { kind, .. }
+            | Self::ObjectKeys(kind)
+            | Self::ObjectValues { kind, .. }
+            | Self::Typed(kind) => vec![Of(kind)],
+            Self::Contains { .. } | Self::Concat => vec![jsonb, jsonb],
+            Self::Delete => vec![jsonb, Key],
+            Self::DeleteKeys | Self::DeletePath => vec![jsonb, Texts],
             Self::Exists => vec![jsonb, Text],
             Self::ExistsAmong { .. } => vec![jsonb, Texts],
             Self::Set => vec![jsonb, Texts, jsonb, Boolean],
@@ -111,6 +140,9 @@ impl Task {
             Self::Exists => Some("?"),
             Self::ExistsAmong { all: false } => Some("?|"),
             Self::ExistsAmong { all: true } => Some("?&"),
+            Self::Concat => Some("||"),
+            Self::Delete | Self::DeleteKeys => Some("-"),
+            Self::DeletePath => Some("#-"),
             _ => None,
         }
     }
@@ -122,6 +154,12 @@ impl Task {
             Self::ArrayLength(_)
                 | Self::Contains { .. }
                 | Self::Set
+                | Self::Delete
+                | Self::DeleteKeys
+                | Self::DeletePath
+                | Self::Items { .. }
+                | Self::ObjectKeys(_)
+                | Self::ObjectValues { .. }
                 | Self::BuildObject(_)
                 | Self::Number(_)
                 | Self::Boolean
@@ -150,6 +188,22 @@ impl Task {
             Self::ExistsAmong { all: false } => "jsonb_exists_any",
             Self::ExistsAmong { all: true } => "jsonb_exists_all",
             Self::Set => "jsonb_set",
+            Self::Concat => "jsonb_concat",
+            Self::Delete => "pg_jsonb_delete",
+            Self::DeleteKeys => "pg_jsonb_delete_keys",
+            Self::DeletePath => "jsonb_delete_path",
+            Self::StripNulls(Json) => "json_strip_nulls",
+            Self::StripNulls(Jsonb) => "jsonb_strip_nulls",
+            Self::Items { kind: Json, as_text: false } => "pg_json_array_elements",
+            Self::Items { kind: Json, as_text: true } => "pg_json_array_elements_text",
+            Self::Items { kind: Jsonb, as_text: false } => "pg_jsonb_array_elements",
+            Self::Items { kind: Jsonb, as_text: true } => "pg_jsonb_array_elements_text",
+            Self::ObjectKeys(Json) => "pg_json_object_keys",
+            Self::ObjectKeys(Jsonb) => "pg_jsonb_object_keys",
+            Self::ObjectValues { kind: Json, as_text: false } => "pg_json_each",
+            Self::ObjectValues { kind: Json, as_text: true } => "pg_json_each_text",
+            Self::ObjectValues { kind: Jsonb, as_text: false } => "pg_jsonb_each",
+            Self::ObjectValues { kind: Jsonb, as_text: true } => "pg_jsonb_each_text",
             Self::From(Json) => "to_json",
             Self::From(Jsonb) => "to_jsonb",
             Self::BuildObject(Json) => "json_build_object",
@@ -182,6 +236,10 @@ impl Task {
             Self::Get { .. }
             | Self::GetPath { .. }
             | Self::Contains { .. }
+            | Self::Concat
+            | Self::Delete
+            | Self::DeleteKeys
+            | Self::DeletePath
             | Self::Exists
             | Self::ExistsAmong { .. } => of(TypeSignature::Any(2)),
             _ => of(TypeSignature::Any(1)),
@@ -203,9 +261,15 @@ impl Task {
             | Self::BuildObject(kind)
             | Self::BuildArray(kind)
             | Self::Collect(kind)
+            | Self::StripNulls(kind)
             | Self::Typed(kind)
             | Self::Read(kind) => kind.field(self.name()),
-            Self::Set => JsonKind::Jsonb.field(self.name()),
+            Self::Set | Self::Concat | Self::Delete | Self::DeleteKeys | Self::DeletePath => {
+                JsonKind::Jsonb.field(self.name())
+            }
+            Self::Items { .. } | Self::ObjectKeys(_) | Self::ObjectValues { .. } => {
+                plain(DataType::new_list(DataType::Utf8, true))
+            }
             Self::RowToJson => JsonKind::Json.field(self.name()),
             Self::ArrayLength(_) => plain(DataType::Int32),
             Self::Contains { .. } | Self::Exists | Self::ExistsAmong { .. } | Self::Boolean => plain(DataType::Boolean),
@@ -306,6 +370,55 @@ impl Task {
                         _ => Ok(None),
                     }
                 })
+            }
+            Self::Concat => {
+                let (left, right) = (jsonb(0)?, jsonb(1)?);
+                text_of_rows(rows, |row| match (at(&left, row), at(&right, row)) {
+                    (Some(left), Some(right)) => binary::concat(left, right).map(Some),
+                    _ => Ok(None),
+                })
+            }
+            Self::Delete => {
+                let (values, keys) = (jsonb(0)?, Keys::of(name, argument(columns, 1)?)?);
+                text_of_rows(rows, |row| {
+                    let Some(value) = at(&values, row) else { return Ok(None) };
+                    match &keys {
+                        Keys::Texts(keys) => at(keys, row).map(|key| binary::delete_keys(value, &[key])).transpose(),
+                        Keys::Places(places) if places.is_null(row) => Ok(None),
+                        Keys::Places(places) => binary::delete_place(value, places.value(row)).map(Some),
+                    }
+                })
+            }
+            Self::DeleteKeys => {
+                let (values, keys) = (jsonb(0)?, Paths::of(name, argument(columns, 1)?)?);
+                text_of_rows(rows, |row| {
+                    let (Some(value), Some(keys)) = (at(&values, row), keys.at(row)) else { return Ok(None) };
+                    let keys: Vec<&str> = keys.into_iter().flatten().collect();
+                    binary::delete_keys(value, &keys).map(Some)
+                })
+            }
+            Self::DeletePath => {
+                let (values, paths) = (jsonb(0)?, Paths::of(name, argument(columns, 1)?)?);
+                text_of_rows(rows, |row| match (at(&values, row), paths.at(row)) {
+                    (Some(value), Some(path)) => binary::delete_path(value, &path).map(Some),
+                    _ => Ok(None),
+                })
+            }
+            Self::StripNulls(kind) => {
+                let values = document(0, kind)?;
+                text_of_rows(rows, |row| at(&values, row).map(|value| sets::without_nulls(kind, value)).transpose())
+            }
+            Self::Items { kind, as_text } => {
+                let values = document(0, kind)?;
+                sets::lists(rows, |row| at(&values, row).map(|value| sets::items(kind, value, as_text)).transpose())
+            }
+            Self::ObjectKeys(kind) => {
+                let values = document(0, kind)?;
+                sets::lists(rows, |row| at(&values, row).map(|value| sets::keys(kind, value)).transpose())
+            }
+            Self::ObjectValues { kind, as_text } => {
+                let values = document(0, kind)?;
+                sets::lists(rows, |row| at(&values, row).map(|value| sets::values(kind, value, as_text)).transpose())
             }
             Self::From(kind) => {
                 let written = build::Writer::of(argument(columns, 0)?, argument(fields, 0)?)?;
@@ -516,6 +629,12 @@ pub(super) fn named() -> Vec<ScalarUDF> {
             Task::From(kind),
             Task::BuildObject(kind),
             Task::BuildArray(kind),
+            Task::StripNulls(kind),
+            Task::Items { kind, as_text: false },
+            Task::Items { kind, as_text: true },
+            Task::ObjectKeys(kind),
+            Task::ObjectValues { kind, as_text: false },
+            Task::ObjectValues { kind, as_text: true },
         ]
     };
     let others = [
@@ -525,6 +644,8 @@ pub(super) fn named() -> Vec<ScalarUDF> {
         Task::ExistsAmong { all: false },
         Task::ExistsAmong { all: true },
         Task::Set,
+        Task::Concat,
+        Task::DeletePath,
         Task::RowToJson,
     ];
     let all = of_kind(JsonKind::Json).into_iter().chain(of_kind(JsonKind::Jsonb)).chain(others);

@@ -10,6 +10,7 @@ mod build;
 mod document;
 mod functions;
 mod operators;
+mod sets;
 mod value;
 
 use std::sync::Arc;
@@ -111,6 +112,12 @@ pub fn boolean(value: Expr) -> Expr {
 /// Returns the value that a text is, or one of the other type.
 pub fn read(text: Expr, kind: JsonKind) -> Expr {
     JsonFunction::call(Task::Read(kind), vec![text])
+}
+
+/// Returns true if a call is one of [`read`].
+pub(super) fn is_read(call: &ScalarFunction) -> bool {
+    let task = call.func.inner().downcast_ref::<JsonFunction>().map(JsonFunction::task);
+    matches!(task, Some(Task::Read(_)))
 }
 
 /// Returns the same value under a field of the type, which some expressions do not keep.

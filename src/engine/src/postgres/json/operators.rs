@@ -38,12 +38,18 @@ impl ExprPlanner for JsonPlanner {
             Op::Question => Task::Exists,
             Op::QuestionPipe => Task::ExistsAmong { all: false },
             Op::QuestionAnd => Task::ExistsAmong { all: true },
+            Op::HashMinus => Task::DeletePath,
+            Op::StringConcat if are_jsonb(&expr, schema) => Task::Concat,
+            Op::Minus if is_jsonb(&expr.left, schema) => match expr.right.get_type(schema) {
+                Ok(DataType::List(_)) => Task::DeleteKeys,
+                _ => Task::Delete,
+            },
             _ => return Ok(PlannerResult::Original(expr)),
         };
         let RawBinaryExpr { left, right, .. } = expr;
         let (left, right) = match task {
-            Task::Contains { .. } => (as_jsonb(left), as_jsonb(right)),
-            Task::GetPath { .. } | Task::ExistsAmong { .. } => (left, as_texts(right)),
+            Task::Contains { .. } | Task::Concat => (as_jsonb(left), as_jsonb(right)),
+            Task::GetPath { .. } | Task::ExistsAmong { .. } | Task::DeletePath => (left, as_texts(right)),
             _ => (left, right),
         };
         Ok(PlannerResult::Planned(JsonFunction::call(task, vec![left, right])))
@@ -99,6 +105,18 @@ impl ExprPlanner for JsonPlanner {
             _ => Ok(PlannerResult::Original(expr)),
         }
     }
+}
+
+fn is_jsonb(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.to_field(schema).is_ok_and(|(_, field)| JsonKind::of(&field) == Some(JsonKind::Jsonb))
+}
+
+/// Returns true if both operands are `jsonb`, or one is and the other has no type.
+fn are_jsonb(expr: &RawBinaryExpr, schema: &DFSchema) -> bool {
+    let (left, right) = (is_jsonb(&expr.left, schema), is_jsonb(&expr.right, schema));
+    let has_no_type =
+        |side: &Expr| matches!(side, Expr::Literal(..) | Expr::Placeholder(Placeholder { field: None, .. }));
+    left && (right || has_no_type(&expr.right)) || right && has_no_type(&expr.left)
 }
 
 /// Returns true if one of the operands is an array, or nothing is known of both.

@@ -19,7 +19,7 @@ use neuroql::table_function_documentation;
 
 use crate::catalog::sequences::sequence;
 use crate::sql::column_names::fold;
-use crate::sql::rewrite::{self, function_syntax, ordinality, syntax};
+use crate::sql::rewrite::{self, function_syntax, json_sets, ordinality, syntax};
 use crate::wire::error_response::SqlError;
 
 /// Table functions of the planner with one column.
@@ -67,7 +67,15 @@ struct NameColumns;
 impl VisitorMut for NameColumns {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        json_sets::name_values(query);
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        if let Some(rows) = json_sets::table(table) {
+            *table = rows;
+        }
         if let Some(numbered) = ordinality::numbered(table) {
             *table = numbered;
         }
@@ -137,7 +145,12 @@ impl MakeRows<'_> {
         }
         let mut alias = alias.cloned();
         name_column(&mut alias, &function);
-        Ok(Some(TableFactor::Derived { lateral, subquery: Box::new(query(called)), alias, sample: None }))
+        Ok(Some(TableFactor::Derived {
+            lateral,
+            subquery: Box::new(query(vec![SelectItem::UnnamedExpr(called)])),
+            alias,
+            sample: None,
+        }))
     }
 }
 
@@ -245,7 +258,7 @@ fn channels(table: &TableFactor) -> Option<TableFactor> {
 fn rows_of_array(array: Expr, name: &str, alias: Option<&TableAlias>) -> TableFactor {
     let mut alias = alias.cloned();
     name_column(&mut alias, name);
-    let subquery = Box::new(query(rewrite::call("unnest", vec![array])));
+    let subquery = Box::new(query(vec![SelectItem::UnnamedExpr(rewrite::call("unnest", vec![array]))]));
     TableFactor::Derived { lateral: false, subquery, alias, sample: None }
 }
 
@@ -287,7 +300,7 @@ fn names_columns(argument: &FunctionArg) -> bool {
     has_columns(value)
 }
 
-fn has_columns(value: &Expr) -> bool {
+pub(super) fn has_columns(value: &Expr) -> bool {
     let found = visit_expressions(value, |part| match part {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -295,8 +308,8 @@ fn has_columns(value: &Expr) -> bool {
     found.is_break()
 }
 
-/// Returns `SELECT value`.
-fn query(value: Expr) -> Query {
+/// Returns a query of these outputs.
+pub(super) fn query(projection: Vec<SelectItem>) -> Query {
     let select = Select {
         select_token: AttachedToken::empty(),
         optimizer_hints: Vec::new(),
@@ -304,7 +317,7 @@ fn query(value: Expr) -> Query {
         select_modifiers: None,
         top: None,
         top_before_distinct: false,
-        projection: vec![SelectItem::UnnamedExpr(value)],
+        projection,
         exclude: None,
         into: None,
         from: Vec::new(),

@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
 };
 
-use crate::sql::rewrite::{call, cast, is_named, positions};
+use crate::sql::rewrite::{call, cast, is_named, json_sets, positions};
 
 /// Functions that return sets, and those of the same rows as arrays.
 const SETS: [(&str, &str); 3] = [
@@ -130,6 +130,9 @@ fn called(function: &mut Function) -> Option<Expr> {
     if is_named(function, "normalize") {
         normalized(function);
         return None;
+    }
+    if let Some(rows) = json_sets::called(function) {
+        return Some(rows);
     }
     let FunctionArguments::List(list) = &function.args else { return None };
     if is_named(function, SUBSCRIPTS) {

@@ -14,6 +14,7 @@ pub(crate) mod integers;
 pub(crate) mod interval_arguments;
 pub(crate) mod intervals;
 pub(crate) mod join_using;
+pub(crate) mod json_sets;
 pub(crate) mod literal_casts;
 pub(crate) mod negated_exists;
 pub(crate) mod numbers;
