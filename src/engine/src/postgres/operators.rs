@@ -92,6 +92,8 @@ impl ExprPlanner for OperatorTypePlanner {
             return Ok(PlannerResult::Planned(number));
         }
         let (left, right) = moments(&op, left, right, schema);
+        let right = as_operand(&op, right, &left, schema);
+        let left = as_operand(&op, left, &right, schema);
         let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
@@ -327,6 +329,16 @@ pub(super) fn type_of_constants(value: &Expr, schema: &DFSchema) -> Option<DataT
 /// Returns true for a constant that is a text.
 pub(super) fn is_text_constant(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _))
+}
+
+/// Reads a text without a type as a value of the type of the number beside it, or of the date that it is taken from; `numeric` has no
+/// digits here that say how it was written.
+fn as_operand(op: &BinaryOperator, text: Expr, other: &Expr, schema: &DFSchema) -> Expr {
+    match other.get_type(schema) {
+        Ok(number) if is_text_constant(&text) && (number.is_integer() || number.is_floating()) => cast(text, number),
+        Ok(DataType::Date32) if is_text_constant(&text) && *op == BinaryOperator::Minus => cast(text, DataType::Date32),
+        _ => text,
+    }
 }
 
 /// Casts both sides of a comparison to `double precision` if one is a floating-point number and the other is not:
