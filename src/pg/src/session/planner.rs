@@ -283,6 +283,8 @@ impl Planner {
         call_arrays(&mut statement);
         utility::unmark(&mut statement);
         let change = row_changes::take(&mut statement)?;
+        let has_types = matches!(&statement, Statement::Statement(inner)
+            if matches!(inner.as_ref(), ast::Statement::CreateTable(table) if !table.columns.is_empty()));
         let mut again = statement.clone();
         let mut plan = match self.state.statement_to_plan(statement).await {
             // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.
@@ -339,6 +341,7 @@ impl Planner {
             };
         }
         if let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = &mut plan
+            && !has_types
             && let Some(input) = modifiers::with_lengths(&create.input)?
         {
             create.input = Arc::new(input);

@@ -356,7 +356,9 @@ async fn what_is_no_answer_is_an_error() {
         ("json_agg(DISTINCT 1)", "0A000"),
         ("json_agg(1) OVER ()", "0A000"),
         ("to_json(now())", "0A000"),
-        ("'[1]'::jsonb || '[2]'", "0A000"),
+        ("'[1]'::jsonb || '2'::text", "0A000"),
+        ("'[1]'::jsonb || '['", "22P02"),
+        ("'{}'::json || '{}'::json", "42883"),
         ("array['1'::jsonb]", "0A000"),
     ] {
         let query = format!("SELECT {expression}");
@@ -379,5 +381,6 @@ async fn what_is_no_answer_is_an_error() {
     assert_eq!(fails(&client, &format!("INSERT INTO docs (b) VALUES ('{deep}')")).await, "54001");
     client.batch_execute(&format!("INSERT INTO docs (id, a) VALUES (9, '{deep}')")).await.unwrap();
     assert_eq!(fails(&client, "SELECT a::jsonb FROM docs WHERE id = 9").await, "54001");
+    assert_eq!(fails(&client, "SELECT json_strip_nulls(a) FROM docs WHERE id = 9").await, "54001");
     assert_eq!(simple(&client, "SELECT length((a -> 0)::text) FROM docs WHERE id = 9").await, ["1998"]);
 }

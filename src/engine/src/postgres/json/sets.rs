@@ -9,7 +9,7 @@ use super::super::refusal::refusal;
 use super::JsonKind;
 use super::document::{self, Shape};
 use super::functions::MOST;
-use super::value::Json;
+use super::value::{DEEPEST, Json};
 
 /// Rows of a value: NULL where `null` becomes a text.
 type Rows = Vec<Option<String>>;
@@ -107,7 +107,7 @@ pub(super) fn without_nulls(kind: JsonKind, value: &str) -> Result<String> {
         JsonKind::Json => {
             document::check_escapes(value)?;
             let mut out = String::with_capacity(value.len());
-            write_stripped(value.trim(), &mut out)?;
+            write_stripped(value.trim(), 0, &mut out)?;
             Ok(out)
         }
     }
@@ -124,13 +124,16 @@ fn strip(value: &mut Json) {
     }
 }
 
-fn write_stripped(value: &str, out: &mut String) -> Result<()> {
+fn write_stripped(value: &str, depth: usize, out: &mut String) -> Result<()> {
+    if depth > DEEPEST {
+        return Err(refusal("54001", "stack depth limit exceeded"));
+    }
     match document::shape(value) {
         Shape::Array => {
             out.push('[');
             for (index, item) in document::items(value)?.into_iter().enumerate() {
                 out.push_str(if index > 0 { "," } else { "" });
-                write_stripped(item, out)?;
+                write_stripped(item, depth + 1, out)?;
             }
             out.push(']');
         }
@@ -142,7 +145,7 @@ fn write_stripped(value: &str, out: &mut String) -> Result<()> {
                 out.push_str(if index > 0 { "," } else { "" });
                 out.push_str(key);
                 out.push(':');
-                write_stripped(value, out)?;
+                write_stripped(value, depth + 1, out)?;
             }
             out.push('}');
         }

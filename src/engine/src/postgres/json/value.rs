@@ -9,7 +9,7 @@ use super::super::refusal::refusal;
 use super::document;
 
 /// Greatest number of arrays and objects in each other in a `jsonb`, which is read by recursion.
-const DEEPEST: usize = 250;
+pub(super) const DEEPEST: usize = 250;
 
 /// Greatest number of digits that numbers of a `jsonb` may have more than they are written with, all together: `1e9` has
 /// nine zeros.
