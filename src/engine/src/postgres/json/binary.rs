@@ -311,4 +311,40 @@ mod tests {
         assert!(super::set("{\"a\":1}", &[Some("b"), None], "3", true).is_ok());
         assert!(super::set("{}", &[None], "3", false).is_ok());
     }
+
+    /// Compares with PostgreSQL 15.
+    #[test]
+    fn values_are_joined_and_parts_deleted() {
+        for (left, right, expected) in [
+            ("{\"a\":1}", "{\"b\":2,\"a\":3}", "{\"a\": 3, \"b\": 2}"),
+            ("[1]", "[2]", "[1, 2]"),
+            ("1", "2", "[1, 2]"),
+            ("{\"a\":1}", "[1]", "[{\"a\": 1}, 1]"),
+            ("[]", "null", "[null]"),
+        ] {
+            assert_eq!(concat(left, right).unwrap(), expected, "{left} || {right}");
+        }
+        assert_eq!(delete_keys("{\"a\":1,\"b\":2}", &["a", "x"]).unwrap(), "{\"b\": 2}");
+        assert_eq!(delete_keys("[\"a\",1,\"a\"]", &["a"]).unwrap(), "[1]");
+        assert!(delete_keys("1", &["a"]).is_err());
+        for (place, expected) in
+            [(1, "[1, 3]"), (-1, "[1, 2]"), (7, "[1, 2, 3]"), (-4, "[1, 2, 3]"), (i64::MIN, "[1, 2, 3]")]
+        {
+            assert_eq!(delete_place("[1,2,3]", place).unwrap(), expected, "{place}");
+        }
+        assert!(delete_place("{}", 1).is_err());
+        let path = |steps: &[&'static str]| steps.iter().map(|step| Some(*step)).collect::<Vec<_>>();
+        for (value, steps, expected) in [
+            ("{\"a\":{\"b\":[1,2]}}", path(&["a", "b", "0"]), "{\"a\": {\"b\": [2]}}"),
+            ("{\"a\":1}", path(&["x"]), "{\"a\": 1}"),
+            ("{\"a\":1}", path(&[]), "{\"a\": 1}"),
+            ("{\"a\":1}", path(&["a", "b"]), "{\"a\": 1}"),
+            ("[1,[2,3]]", path(&["1", "-1"]), "[1, [2]]"),
+        ] {
+            assert_eq!(delete_path(value, &steps).unwrap(), expected, "{value} {steps:?}");
+        }
+        assert!(delete_path("1", &path(&["a"])).is_err());
+        assert!(delete_path("[1]", &path(&["a"])).is_err());
+        assert!(delete_path("{\"a\":1}", &[None]).is_err());
+    }
 }

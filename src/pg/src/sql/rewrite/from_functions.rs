@@ -402,6 +402,15 @@ mod tests {
                 "SELECT 1 FROM t, generate_subscripts(a, 1) x",
                 "SELECT 1 FROM t, UNNEST(range(1, CAST(array_length(a, 1) AS BIGINT) + 1)) x (x)",
             ),
+            (
+                "SELECT 1 FROM t, unnest(t.a) WITH ORDINALITY AS u(x, n)",
+                "SELECT 1 FROM t, UNNEST(t.a, generate_series(1, CAST(cardinality(t.a) AS BIGINT))) AS u (x, n)",
+            ),
+            (
+                "SELECT 1 FROM generate_series(5, 6) WITH ORDINALITY",
+                "SELECT 1 FROM UNNEST(generate_series(5, 6), generate_series(1, CAST(array_length(generate_series(5, 6)) AS \
+                 BIGINT))) AS \"generate_series\" (\"generate_series\", \"ordinality\")",
+            ),
             ("SELECT 1 FROM unnest(ARRAY[1], ARRAY[2]) x", "SELECT 1 FROM UNNEST(ARRAY[1], ARRAY[2]) x"),
             ("SELECT 1 FROM top_neurons('toy', 'x') x", "SELECT 1 FROM top_neurons('toy', 'x') x"),
             ("SELECT 1 FROM s.generate_series(1) x", "SELECT 1 FROM s.generate_series(1) x"),

@@ -215,3 +215,46 @@ fn element(table: &TableFactor) -> Option<Ident> {
     set(name).filter(|set| set.rows == Rows::Elements)?;
     Some(alias.name.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::parse::Parser;
+    use crate::sql::rewrite::without_names;
+
+    #[test]
+    fn rows_are_those_of_arrays() {
+        for (written, read) in [
+            (
+                "SELECT * FROM jsonb_array_elements('[1]') e",
+                "SELECT * FROM (SELECT CAST(unnest(pg_jsonb_array_elements('[1]')) AS JSONB) AS \"value\") e (\"value\")",
+            ),
+            (
+                "SELECT e -> 'a', e FROM t, jsonb_array_elements(t.j) e WHERE e IS NOT NULL ORDER BY e ->> 'b', e",
+                "SELECT e.\"value\" -> 'a', e.\"value\" AS e FROM t, LATERAL (SELECT CAST(unnest(pg_jsonb_array_elements(t.j)) AS \
+                 JSONB) AS \"value\") e (\"value\") WHERE e.\"value\" IS NOT NULL ORDER BY e.\"value\" ->> 'b', e",
+            ),
+            // The argument is a column of the table to the left.
+            (
+                "SELECT 1 FROM t, json_array_elements_text(e) e",
+                "SELECT 1 FROM t, LATERAL (SELECT unnest(pg_json_array_elements_text(e)) AS \"value\") e (\"value\")",
+            ),
+            (
+                "SELECT k FROM jsonb_object_keys('{}') k",
+                "SELECT k FROM (SELECT unnest(pg_jsonb_object_keys('{}')) AS k) k (k)",
+            ),
+            (
+                "SELECT a, b FROM json_each_text('{}') AS x(a, b)",
+                "SELECT a, b FROM (SELECT unnest(pg_json_object_keys('{}')) AS \"key\", \
+                 unnest(pg_json_each_text('{}')) AS \"value\") AS x (a, b)",
+            ),
+            (
+                "SELECT n FROM json_array_elements_text('[]') WITH ORDINALITY x(a, n)",
+                "SELECT n FROM (SELECT unnest(pg_json_array_elements_text('[]')) AS \"value\", unnest(generate_series(1, \
+                 CAST(array_length(pg_json_array_elements_text('[]')) AS BIGINT))) AS \"ordinality\") x (a, n)",
+            ),
+        ] {
+            let parsed = Parser::default().parse(written).unwrap().remove(0).statement.to_string();
+            assert_eq!(without_names(&parsed), without_names(read), "{written}");
+        }
+    }
+}
