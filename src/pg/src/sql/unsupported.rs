@@ -298,17 +298,15 @@ const OF_LETTERS: [&str; 12] = [
 pub(crate) fn letters_of_ascii(expr: &Expr) -> Result<(), SqlError> {
     let operands: Vec<&Expr> = match expr {
         Expr::ILike { expr, pattern, .. } | Expr::SimilarTo { expr, pattern, .. } => vec![expr, pattern],
-        Expr::BinaryOp { left, op, right }
-            if matches!(
-                op,
+        Expr::BinaryOp {
+            left,
+            op:
                 BinaryOperator::PGRegexMatch
-                    | BinaryOperator::PGRegexIMatch
-                    | BinaryOperator::PGRegexNotMatch
-                    | BinaryOperator::PGRegexNotIMatch
-            ) =>
-        {
-            vec![left, right]
-        }
+                | BinaryOperator::PGRegexIMatch
+                | BinaryOperator::PGRegexNotMatch
+                | BinaryOperator::PGRegexNotIMatch,
+            right,
+        } => vec![left, right],
         Expr::Function(function) if OF_LETTERS.iter().any(|name| is_named(function, name)) => vec![expr],
         _ => return Ok(()),
     };
